@@ -18,15 +18,21 @@ from napari_sam2.api.resume import (
     OutputRun,
     UnfinishedRun,
     load_named_model,
+    make_evidence,
     make_other_job_error,
     read_provenance,
 )
 from napari_sam2.api.tables import Tables
 from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import IntensityError
-from napari_sam2.core.inference_options import InferenceOptions
+from napari_sam2.core.inference_options import InferenceOptions, check_evidence
 from napari_sam2.core.plan import Propagation
-from napari_sam2.core.protocols import Detector, ExplainingDetector, VideoModel
+from napari_sam2.core.protocols import (
+    Detector,
+    ExplainingDetector,
+    ObjectEvidence,
+    VideoModel,
+)
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.detection.label_images import LabelImageDetector
 from napari_sam2.detection.registry import AUTO
@@ -43,7 +49,7 @@ from napari_sam2.measurement.label_faults import LabelFaults
 from napari_sam2.measurement.label_planes import LabelPlanes
 from napari_sam2.models.device import describe_device
 from napari_sam2.propagation.run_state import RunState
-from napari_sam2.propagation.session import Run, Session, SessionSettings
+from napari_sam2.propagation.session import Run, Session, SessionSettings, describe_evidence
 from napari_sam2.tracking.model_association import ModelAssociation
 from napari_sam2.tracking.pipeline import TrackingPipeline
 from napari_sam2.tracking.predictor import make_detection_policy
@@ -118,7 +124,7 @@ class CountOutput:
         Format of the labels.
     settings
         Recorded in the provenance.
-    patience
+    patience, evidence
         See `SessionSettings`.
     """
 
@@ -127,6 +133,7 @@ class CountOutput:
     format: LabelFormat = "tiff"
     settings: Mapping[str, Any] | None = None
     patience: int | None = _PATIENCE
+    evidence: str = "none"
 
 
 def count_video(
@@ -135,20 +142,28 @@ def count_video(
     options: CountingOptions | None = None,
     *,
     settings: SessionSettings | None = None,
+    evidence: ObjectEvidence | None = None,
     progress: CountProgress | None = None,
     report: Callable[[str], None] = log.info,
 ) -> CountResult:
     """Detect, link and propagate every object of a video.
 
-    The caller closes the session (``result.session.close()``).
+    The caller closes the session (``result.session.close()``). See `Session` for `evidence`.
     """
-    session = make_counting_session(video, model, settings or SessionSettings(patience=_PATIENCE))
+    chosen = settings or SessionSettings(patience=_PATIENCE)
+    session = make_counting_session(video, model, chosen, evidence)
     return count_in_session(session, options or CountingOptions(), progress=progress, report=report)
 
 
-def make_counting_session(video: Video, model: VideoModel, settings: SessionSettings) -> Session:
+def make_counting_session(
+    video: Video,
+    model: VideoModel,
+    settings: SessionSettings,
+    evidence: ObjectEvidence | None = None,
+) -> Session:
     """An empty session with a policy for objects that are prompted on every frame."""
-    return Session(video, model, policy=make_detection_policy(model.card), settings=settings)
+    policy = make_detection_policy(model.card)
+    return Session(video, model, policy=policy, settings=settings, evidence=evidence)
 
 
 def count_in_session(
@@ -222,6 +237,7 @@ def count(
     out: str | Path | None = None,
     model: str | VideoModel = "nano",
     also: Sequence[str] = (),
+    evidence: str = "none",
     resume: bool = False,
     progress: CountProgress | None = None,
     report: Callable[[str], None] = log.info,
@@ -241,6 +257,9 @@ def count(
     also
         What else is written to `out`: some of "ctc", "geff", "parquet", "h5ad"; see
         `exports.EXPORTS`. The report always is.
+    evidence
+        What the learned detector is used for where the model propagates: "all", "none", or some of
+        "click", "presence", "mask" and "review" with commas.
     resume
         Continue an interrupted count in `out`.
     progress, report
@@ -259,6 +278,7 @@ def count(
     inference = InferenceOptions(**_take_fields(options, InferenceOptions))
     counting = CountingOptions.from_fields(options)
     check_counting_options(counting, also)
+    check_evidence(evidence)
     stack = input if isinstance(input, Stack) else open_stack(input)
     video = selection.open_video(stack)
 
@@ -269,19 +289,31 @@ def count(
         report(f"model: {loaded.card.name} on {describe_device(loaded.device)}")
         return loaded
 
+    found = make_evidence(video, evidence, inference)
     if out is None:
-        return count_video(video, load_model(), counting, progress=progress, report=report)
+        chosen = SessionSettings(patience=_PATIENCE, evidence=evidence)
+        return count_video(
+            video,
+            load_model(),
+            counting,
+            settings=chosen,
+            evidence=found,
+            progress=progress,
+            report=report,
+        )
     settings = counting.model_dump(mode="json")
-    output = CountOutput(Path(out), ("report", *also), settings=settings)
+    used = describe_evidence(found, evidence)
+    output = CountOutput(Path(out), ("report", *also), settings=settings, evidence=evidence)
     run = make_count_run(
         output,
         video,
         counting,
         resume=resume,
-        is_finished=lambda: _is_finished(Path(out), video, load_model(), settings),
+        is_finished=lambda: _is_finished(Path(out), video, load_model(), settings, used),
         load_model=load_model,
+        used_evidence=used,
     )
-    return run.execute(make_count_work(output, video, counting, progress, report))
+    return run.execute(make_count_work(output, video, counting, found, progress, report))
 
 
 def _take_fields(options: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
@@ -297,6 +329,7 @@ def make_count_run(
     resume: bool,
     is_finished: Callable[[], bool],
     load_model: Callable[[], VideoModel],
+    used_evidence: Mapping[str, str],
 ) -> OutputRun:
     """The run of a count that can be resumed."""
     return OutputRun(
@@ -309,6 +342,7 @@ def make_count_run(
             **card.inference_identity,
             "patience": output.patience,
             "counting": options.identify(load_model()),
+            **used_evidence,
         },
     )
 
@@ -317,14 +351,17 @@ def make_count_work(
     output: CountOutput,
     video: Video,
     options: CountingOptions,
+    evidence: ObjectEvidence | None,
     progress: CountProgress | None,
     report: Callable[[str], None],
 ) -> Callable[[VideoModel, UnfinishedRun], JobResult]:
     """The work of a count, for `OutputRun.execute`."""
 
     def work(model: VideoModel, unfinished: UnfinishedRun) -> JobResult:
-        settings = SessionSettings(patience=output.patience, folder=unfinished.folder)
-        with make_counting_session(video, model, settings) as session:
+        settings = SessionSettings(
+            patience=output.patience, folder=unfinished.folder, evidence=output.evidence
+        )
+        with make_counting_session(video, model, settings, evidence) as session:
             result = count_in_session(
                 session,
                 options,
@@ -338,7 +375,13 @@ def make_count_work(
     return work
 
 
-def _is_finished(out: Path, video: Video, model: VideoModel, settings: Mapping[str, Any]) -> bool:
+def _is_finished(
+    out: Path,
+    video: Video,
+    model: VideoModel,
+    settings: Mapping[str, Any],
+    used_evidence: Mapping[str, str],
+) -> bool:
     """Whether `out` holds this very count. Raises PlanError if it holds another one."""
     provenance = read_provenance(out)
     if provenance is None:
@@ -352,6 +395,7 @@ def _is_finished(out: Path, video: Video, model: VideoModel, settings: Mapping[s
         and (source["at"], source["contrast"]) == (dict(video.at), asdict(video.contrast))
         and {name: identity.get(name) for name in expected} == expected
         and provenance["settings"].get("job") == settings
+        and provenance["settings"].get("evidence") == used_evidence.get("evidence")
     )
     if not same:
         raise make_other_job_error(out)

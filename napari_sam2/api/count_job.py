@@ -18,8 +18,10 @@ from napari_sam2.api.count import (
 from napari_sam2.api.counting_options import CountingOptions
 from napari_sam2.api.job import Job, make_output_run
 from napari_sam2.api.results import JobResult
+from napari_sam2.api.resume import make_evidence
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
+from napari_sam2.propagation.session import describe_evidence
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +80,13 @@ def run_count_job(
     """Count, and write the results; as `run_job`, but `progress` is called in all stages."""
     check_counting_options(job.counting, job.also)
     video = job.open_video()
-    output = CountOutput(job.out, job.also, job.format, job.model_dump(mode="json"), job.patience)
-    identity = {"counting": job.counting.identify(model or job.model)}
+    settings = job.model_dump(mode="json")
+    output = CountOutput(job.out, job.also, job.format, settings, job.patience, job.evidence)
+    evidence = make_evidence(video, job.evidence, job.inference_options)
+    identity = {
+        "counting": job.counting.identify(model or job.model),
+        **describe_evidence(evidence, job.evidence),
+    }
     return make_output_run(job, video, model, report, identity).execute(
-        make_count_work(output, video, job.counting, progress, report)
+        make_count_work(output, video, job.counting, evidence, progress, report)
     )

@@ -157,6 +157,7 @@ def execute_count(arguments: argparse.Namespace) -> None:
             "device",
             "out",
             "also",
+            "evidence",
             "resume",
             *INFERENCE_OPTIONS,
         )

@@ -121,13 +121,7 @@ def _add_track(subparsers: Any) -> None:
     )
     _add_remote_options(track)
     _add_inference_options(track, precision=None)
-    track.add_argument(
-        "--evidence",
-        default="none",
-        metavar="all|none|PARTS",
-        help="compare answers with what the learned detector sees: some of click, presence, mask "
-        "and review, with commas (%(default)s)",
-    )
+    _add_evidence_option(track, "compare answers with what the learned detector sees")
     track.add_argument(
         "--direction",
         choices=("both", "forward", "backward"),
@@ -256,6 +250,11 @@ def _add_count(subparsers: Any) -> None:
     )
     _add_remote_options(count)
     _add_inference_options(count)
+    _add_evidence_option(
+        count,
+        "compare what the model propagates, e.g. with --trust model, with what the learned "
+        "detector sees",
+    )
     count.add_argument(
         "--resume",
         action="store_true",
@@ -460,6 +459,15 @@ def _add_inference_options(
         choices=("whole", "tiles"),
         default="whole",
         help="tiles: enlarge objects that are small on a large frame; for SAM 2.1 (%(default)s)",
+    )
+
+
+def _add_evidence_option(command: argparse.ArgumentParser, purpose: str) -> None:
+    command.add_argument(
+        "--evidence",
+        default="none",
+        metavar="all|none|PARTS",
+        help=f"{purpose}: some of click, presence, mask and review, with commas (%(default)s)",
     )
 
 

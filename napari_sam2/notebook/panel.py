@@ -447,6 +447,6 @@ def annotate(
         video = opened.as_video(along, channel=channel, contrast=contrast, **(at or {}))
     options: dict[str, Any] = {"attention": attention, "precision": precision, "windows": windows}
     loaded = load_model(model, device=device, **options) if isinstance(model, str | Path) else model
-    found = make_evidence(video, evidence, InferenceOptions(device=loaded.device))
+    found = make_evidence(video, evidence, InferenceOptions(device=device))
     settings = SessionSettings(evidence=evidence)
     return NotebookPanel(Session(video, loaded, settings=settings, evidence=found))

@@ -9,21 +9,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import traitlets
 from PIL import Image
 
 import napari_sam2 as ns
 from napari_sam2.api.display import render_session_html
-from napari_sam2.core.errors import AxesError, DeviceError, LabelsError, PlanError, PromptError
-from napari_sam2.core.inference_options import DEFAULT_ATTENTION
-from napari_sam2.core.stack import Stack
+from napari_sam2.core.errors import (
+    AxesError,
+    DeviceError,
+    LabelsError,
+    ModelError,
+    PlanError,
+    PromptError,
+)
+from napari_sam2.core.inference_options import DEFAULT_ATTENTION, InferenceOptions
+from napari_sam2.core.stack import Spacing, Stack, Video
 from napari_sam2.core.track import PRESENCE_CODES, Presence, Track
 from napari_sam2.notebook import NotebookPanel, annotate
 from napari_sam2.notebook.frame_encoder import MAX_PIXELS, FrameEncoder
 from napari_sam2.notebook.panel import read_script
 from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_two_channel_scene
 from napari_sam2.testing.toy import ToyModel
+from tests.propagation.test_evidence import FakeEvidence
 
 
 def _send(panel: NotebookPanel, **content: Any) -> None:
@@ -378,3 +387,56 @@ def test_annotate_opens_files(tmp_path: Path) -> None:
 
 def _read_image(panel: NotebookPanel) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(panel.image_data["bytes"])))
+
+
+@pytest.mark.parametrize(
+    ("parts", "used"),
+    [
+        ("none", ()),
+        ("all", ("click", "presence", "mask", "review")),
+        ("mask, click", ("click", "mask")),
+    ],
+)
+def test_evidence_is_made_for_the_video_with_the_given_parts(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, parts: str, used: tuple[str, ...]
+) -> None:
+    devices: list[str] = []
+
+    def make(video: Video, given: str, options: InferenceOptions) -> FakeEvidence | None:
+        assert video.identity == scene.video.identity and given == parts
+        devices.append(options.device)
+        return None if given == "none" else FakeEvidence(np.array(scene.labels))
+
+    monkeypatch.setattr("napari_sam2.notebook.panel.make_evidence", make)
+    model = ToyModel()
+    model.device = "tcp://host:1 (cuda)"  # a remote one: the detector is here
+    with annotate(scene.video, model=model, evidence=parts).session as session:
+        assert devices == ["auto"]
+        assert session.settings.evidence_parts == used
+        assert (session.evidence is None) == (not used)
+
+
+@pytest.mark.parametrize("parts", ["clicks", "", "all,none"])
+def test_unknown_evidence_is_one_clear_error(scene: Scene, parts: str) -> None:
+    with pytest.raises(ModelError, match="expected 'all', 'none'"):
+        annotate(scene.video, model=ToyModel(), evidence=parts)
+
+
+def test_a_nucleus_ends_in_z_with_the_real_detector(shared_folder: Path) -> None:
+    """One click, propagated with the embedded model; without evidence it fills the stack."""
+    folder = shared_folder / "data" / "zstack_and_2d_stardist"
+    image, truth = (tifffile.imread(folder / name) for name in ("img3d.tif", "mask3d.tif"))
+    nucleus = truth == 23
+    frame = int(nucleus.sum(axis=(1, 2)).argmax())
+    yx = [float(side.mean()) for side in np.nonzero(nucleus[frame])]
+    stack = Stack(image, "zyx", spacing=Spacing(z_um=2.0, y_um=1.0, x_um=1.0))
+    panel = annotate(stack, device="cpu", evidence="all")
+    with panel.session as session:
+        assert session.evidence is not None and session.evidence.name.startswith("learned ")
+        _send(panel, kind="point", frame=frame, track=1, yx=yx, positive=True)
+        _send(panel, kind="propagate")
+        assert panel.wait(240)
+        shown = np.array([session.compute_label_plane(n).any() for n in range(len(truth))])
+        provenance = session.make_provenance().settings["evidence"]
+    assert provenance.startswith("click, presence, mask, review: learned ")
+    assert shown[frame] and (shown & ~nucleus.any(axis=(1, 2))).sum() <= 3
