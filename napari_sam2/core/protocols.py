@@ -15,7 +15,6 @@ from napari_sam2.core.card import ModelCard
 from napari_sam2.core.plan import Step
 from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.result import (
-    DetectedObject,
     Embedding,
     FrameDetections,
     Memory,
@@ -219,15 +218,6 @@ class ObjectEvidence(Protocol):
 
     def get_frame(self, frame: int) -> FrameDetections:
         """The detections on a frame, always the same for the same frame."""
-        ...
-
-
-@runtime_checkable
-class ClickEvidence(ObjectEvidence, Protocol):
-    """Evidence that also looks closely at one place, at every scale an object may have there."""
-
-    def find_objects(self, frame: int, yx: tuple[float, float]) -> Sequence[DetectedObject]:
-        """The objects that a (y, x) position in data pixels may belong to, the surest first."""
         ...
 
 

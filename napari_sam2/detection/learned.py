@@ -106,10 +106,6 @@ class LearnedDetector:
         """The objects of a volume; None if it is none, see `detect_volume`. They are kept."""
         return Steps(self._get_view(video).detect_volume()).finish()
 
-    def prepare_frame(self, video: Video, frame: int) -> PreparedPlane | None:
-        """A frame as the detector sees it; None if it shows nothing at all."""
-        return self._get_view(video).prepare(frame)
-
     def compute_doubt(self, video: Video) -> float:
         """Share of detected objects, 0..1, that are doubtful: unsure, or of an odd size."""
         return self._get_view(video).compute_doubt()

@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.prompt import FramePrompts
-from napari_sam2.core.protocols import ClickEvidence, ObjectEvidence, VideoModel
+from napari_sam2.core.protocols import ObjectEvidence, VideoModel
 from napari_sam2.core.result import (
     Alternative,
     DetectedObject,
@@ -44,12 +44,15 @@ class EvidenceRules:
 
     Parameters
     ----------
-    alternative_weight
-        Weight of the other masks a model offers for a click, relative to its first one.
     click_agreement
-        An instance that overlaps the model's mask less (IoU) is chosen only if it is sure.
+        IoU of the model's answer to clicks and the instance there from which both may be the same
+        object; below it, the model means a part or a whole that the detector does not know.
+    box_agreement
+        The same of a box, and of the box around an instance.
     sure
-        Sureness from which an instance is chosen against the model.
+        Sureness from which an instance may be chosen.
+    surer
+        How much its sureness must be above the IoU that the model predicts for its own mask.
     least_foreground
         Mean foreground, 0..1, under a mask below which the detector sees no object there.
     seen_foreground
@@ -64,9 +67,10 @@ class EvidenceRules:
         object there, and at least one over this.
     """
 
-    alternative_weight: float = 0.3
     click_agreement: float = 0.1
-    sure: float = 0.9
+    box_agreement: float = 0.7
+    sure: float = 0.7
+    surer: float = 0.1
     least_foreground: float = 0.7
     seen_foreground: float = 0.7
     mask_agreement: float = 0.4
@@ -145,49 +149,40 @@ class EvidenceModel:
             if not is_prompted(query.prompts):
                 segments[index] = self._judge_tracked(query, segments[index])
             elif "click" in self.parts and _is_first_prompt(query):
-                found = self._find_candidates(query.prompts, segments[index])
-                choice = self._choose_prompted(query.prompts, segments[index], found)
-                if choice is None:
-                    segments[index] = offer_objects(segments[index], found)
+                found = self._find_prompted(query.prompts, segments[index])
+                if found is None:
+                    continue
+                if self._is_better(query.prompts, segments[index], found):
+                    chosen[index] = found
                 else:
-                    chosen[index] = choice
+                    segments[index] = offer_object(segments[index], found)
         for index, answer in self._segment_objects(embedding, queries, chosen):
             segments[index] = answer_with_alternatives(answer, segments[index])
         return segments
 
-    def _find_candidates(self, prompts: FramePrompts, segment: Segment) -> list[DetectedObject]:
-        """The detected objects that fit the prompts of one track."""
-        if prompts.box is not None:
-            return self._list_instances(segment, [find_best_label(segment, self._labels(segment))])
-        clicks = [p for p, sign in zip(prompts.points, prompts.positive, strict=True) if sign]
-        if not clicks:
-            return []
-        centre = (
-            float(np.mean([y for y, _ in clicks])),
-            float(np.mean([x for _, x in clicks])),
-        )
-        if isinstance(self.evidence, ClickEvidence):
-            found = list(self.evidence.find_objects(segment.frame, centre))
-        else:
-            found = self._list_instances(segment, [_read_label(self._labels(segment), *clicks[0])])
-        return [each for each in found if _obeys_clicks(each, prompts)]
-
-    def _labels(self, segment: Segment) -> np.ndarray:
-        return self.evidence.get_frame(segment.frame).labels
-
-    def _list_instances(self, segment: Segment, labels: Sequence[int]) -> list[DetectedObject]:
+    def _find_prompted(self, prompts: FramePrompts, segment: Segment) -> DetectedObject | None:
+        """The detected object that fits the prompts of one track."""
         detections = self.evidence.get_frame(segment.frame)
-        return [get_instance(detections, label) for label in labels if label]
+        if prompts.box is not None:
+            label = find_best_label(segment, detections.labels)
+        else:
+            pairs = zip(prompts.points, prompts.positive, strict=True)
+            labels = {_read_label(detections.labels, *point) for point, sign in pairs if sign}
+            label = labels.pop() if len(labels) == 1 else 0
+        if not label:
+            return None
+        found = get_instance(detections, label)
+        return found if _obeys_clicks(found, prompts) else None
 
-    def _choose_prompted(
-        self, prompts: FramePrompts, segment: Segment, found: Sequence[DetectedObject]
-    ) -> DetectedObject | None:
-        """The instance that answers a first prompt better than the model; None if none does.
-
-        A box says the size of the object: there the model is better on all sets measured, and
-        the instance is only offered.
-        """
-        return choose_by_consensus(segment, found, self.rules) if prompts.box is None else None
+    def _is_better(self, prompts: FramePrompts, segment: Segment, found: DetectedObject) -> bool:
+        """Whether an instance answers a first prompt better than the model's mask."""
+        rules = self.rules
+        if found.sureness < rules.sure or found.sureness < segment.iou + rules.surer:
+            return False
+        if prompts.box is not None:
+            return compute_box_iou(found.box, prompts.box) >= rules.box_agreement
+        shown = find_segment_object(segment)
+        return compute_object_iou(shown, found) >= rules.click_agreement
 
     def _segment_objects(
         self,
@@ -315,40 +310,6 @@ def is_prompted(prompts: FramePrompts) -> bool:
     return bool(prompts.points) or prompts.box is not None or prompts.mask is not None
 
 
-def choose_by_consensus(
-    segment: Segment, found: Sequence[DetectedObject], rules: EvidenceRules
-) -> DetectedObject | None:
-    """The instance that agrees best with all answers to a click; None if the model's mask does.
-
-    The answers are the model's mask and alternatives, and the instances at all scales. The score
-    of a mask is its own confidence, times the sum over all others of their confidence and their
-    IoU with it: a real object is found in several ways, a wrong scale in one.
-    """
-    shown = find_segment_object(segment)
-    others = [_find_logits_object(segment, each.logits) for each in segment.alternatives]
-    if not found:
-        return None
-    masks = [shown, *others, *found]
-    weights = np.array(
-        [
-            max(0.0, segment.iou),
-            *(rules.alternative_weight * max(0.0, each.iou) for each in segment.alternatives),
-            *(each.sureness for each in found),
-        ]
-    )
-    first = len(masks) - len(found)
-    scores = np.zeros(len(masks))
-    for index in (0, *range(first, len(masks))):
-        ious = np.array([compute_object_iou(masks[index], other) for other in masks])
-        ious[index] = 0
-        scores[index] = weights[index] * (ious @ weights)
-    best = int(scores.argmax())
-    if best < first:
-        return None
-    agrees = compute_object_iou(shown, masks[best]) >= rules.click_agreement
-    return masks[best] if agrees or masks[best].sureness >= rules.sure else None
-
-
 def find_segment_object(segment: Segment) -> DetectedObject:
     """The mask of a segment as an object; its sureness is the predicted IoU."""
     return _find_logits_object(segment, segment.logits)
@@ -391,6 +352,15 @@ def compute_object_iou(one: DetectedObject, other: DetectedObject) -> float:
     return common / union if union else 0.0
 
 
+def compute_box_iou(one: Sequence[float], other: Sequence[float]) -> float:
+    """IoU of two boxes (y, x, y2, x2); 0 if both are empty."""
+    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
+    common = float(np.prod(np.clip(high - low, 0, None)))
+    areas = [float((box[2] - box[0]) * (box[3] - box[1])) for box in (one, other)]
+    union = sum(areas) - common
+    return common / union if union else 0.0
+
+
 def replace_mask(segment: Segment, found: DetectedObject) -> Segment:
     """A segment with the mask of an instance, in the segment's own window."""
     presence = segment.presence
@@ -412,16 +382,13 @@ def make_absent(segment: Segment) -> Segment:
     )
 
 
-def offer_objects(segment: Segment, found: Sequence[DetectedObject]) -> Segment:
-    """A segment that offers the surest instance too, if its window shows it whole."""
-    inside = [each for each in found if _is_inside(each, segment.window)]
-    if not inside or not segment.present:
+def offer_object(segment: Segment, found: DetectedObject) -> Segment:
+    """A segment that offers an instance too, if its window shows it whole."""
+    if not segment.present or not _is_inside(found, segment.window):
         return segment
-    best = max(inside, key=lambda each: each.sureness)
     masks = segment.alternatives or (Alternative(segment.logits, segment.iou),)
-    return replace(
-        segment, alternatives=(*masks, Alternative(_resample(best, segment), best.sureness))
-    )
+    offered = Alternative(_resample(found, segment), found.sureness)
+    return replace(segment, alternatives=(*masks, offered))
 
 
 def answer_with_alternatives(answer: Segment, model_segment: Segment) -> Segment:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import tifffile
 from scipy import ndimage as ndi
 
 from napari_sam2.core.prompt import PointPrompt
-from napari_sam2.core.protocols import SIZE_OCTAVES, ClickEvidence
+from napari_sam2.core.protocols import SIZE_OCTAVES
 from napari_sam2.core.stack import Spacing, Stack, Video
 from napari_sam2.detection.evidence import VideoEvidence
 from napari_sam2.detection.learned import LearnedDetector
@@ -58,32 +57,8 @@ def _see(video: Video, diameter_px: float | None = None) -> VideoEvidence:
     return VideoEvidence(LearnedDetector(options), video)
 
 
-def test_it_is_evidence_for_clicks() -> None:
-    evidence = _see(_draw_balls(12))
-    assert isinstance(evidence, ClickEvidence)
-    assert evidence.name == "learned 0123456789ab"
-
-
-@pytest.mark.parametrize("radius", [5, 12, 30])
-def test_click_finds_an_object_of_any_size(radius: int) -> None:
-    video = _draw_balls(radius)
-    truth = video.read_frame(0).pixels > 0.5
-    truth = ndi.label(truth)[0] == ndi.label(truth)[0][50, 50]
-    found = _see(video).find_objects(0, (50.0, 50.0))
-    best = max(found, key=lambda each: each.sureness)
-    plane = best.fill_plane(truth.shape)
-    assert (plane & truth).sum() / (plane | truth).sum() > 0.8
-
-
-@pytest.mark.parametrize("yx", [(5.0, 5.0), (80.0, 20.0), (150.0, 150.0)])
-def test_click_on_background_finds_nothing(yx: tuple[float, float]) -> None:
-    assert _see(_draw_balls(12)).find_objects(0, yx) == []
-
-
-def test_click_on_an_empty_frame_finds_nothing() -> None:
-    stack = Stack(np.zeros((1, 64, 64), np.uint8), "zyx")
-    video = stack.as_video("z", contrast=(0, 255))
-    assert _see(video, 20).find_objects(0, (30.0, 30.0)) == []
+def test_its_name_tells_the_weights() -> None:
+    assert _see(_draw_balls(12)).name == "learned 0123456789ab"
 
 
 def test_volume_gives_an_object_one_identity_on_all_its_slices() -> None:

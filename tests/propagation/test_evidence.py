@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,17 +49,17 @@ class FakeEvidence:
         )
 
 
-@dataclass
-class FakeClickEvidence(FakeEvidence):
-    """Evidence that looks at clicks by itself."""
-
-    found: tuple[DetectedObject, ...] = ()
-
-    def find_objects(self, frame: int, yx: tuple[float, float]) -> tuple[DetectedObject, ...]:
-        return self.found
-
-
 Open = Callable[..., Session]
+
+
+def _doubt_own_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the model predict an IoU of 0.5 for its own masks."""
+    segment = ToyModel.segment
+
+    def _segment(self: ToyModel, embedding: Any, queries: Any) -> list[Any]:
+        return [replace(each, iou=0.5) for each in segment(self, embedding, queries)]
+
+    monkeypatch.setattr(ToyModel, "segment", _segment)
 
 
 @pytest.fixture
@@ -93,12 +94,9 @@ def _run(session: Session, scene: Scene) -> np.ndarray:
     return read_labels(session)
 
 
-def _make_object(mask: np.ndarray, sureness: float = SURE) -> DetectedObject:
-    return DetectedObject.of(mask.astype(np.int32), 1, sureness)
-
-
-def _see_at_two_scales(scene: Scene, mask: np.ndarray) -> FakeClickEvidence:
-    return FakeClickEvidence(np.array(scene.labels), found=(_make_object(mask),) * 2)
+def _see_wider(scene: Scene, radius: int = 12, sureness: float = SURE) -> FakeEvidence:
+    """Detections of which track 1 is a larger disc on the first frame."""
+    return FakeEvidence(_grow(scene, 0, 1, radius), sureness=sureness)
 
 
 # the names of the parts
@@ -154,18 +152,23 @@ def test_provenance_names_the_detector_and_the_parts(open_with: Open) -> None:
 # click
 
 
-def test_click_gives_the_instance_that_a_sure_detector_sees(open_with: Open) -> None:
+def test_click_gives_the_instance_that_a_sure_detector_sees(
+    open_with: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = make_drifting_scene()
-    wider = _grow(scene, 0, 1, 12)[0] == 1
-    session = open_with(scene, _see_at_two_scales(scene, wider), evidence="click")
+    evidence = _see_wider(scene)
+    session = open_with(scene, evidence, evidence="click")
+    _doubt_own_masks(monkeypatch)
     session.prompt(scene.make_click(1, 0))
-    np.testing.assert_array_equal(session.compute_label_plane(0) == 1, wider)
+    np.testing.assert_array_equal(session.compute_label_plane(0) == 1, evidence.objects[0] == 1)
 
 
-def test_click_offers_the_mask_of_the_model_beside_the_chosen_instance(open_with: Open) -> None:
+def test_click_offers_the_mask_of_the_model_beside_the_chosen_instance(
+    open_with: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = make_drifting_scene()
-    wider = _grow(scene, 0, 1, 12)[0] == 1
-    session = open_with(scene, _see_at_two_scales(scene, wider), evidence="click")
+    session = open_with(scene, _see_wider(scene), evidence="click")
+    _doubt_own_masks(monkeypatch)
     answer = session.prompt(scene.make_click(1, 0))
     rows, columns = (slice(0, size) for size in scene.video.shape[1:])
     shown = [answer.window.paste(each.logits, rows, columns) > 0 for each in answer.alternatives]
@@ -173,46 +176,44 @@ def test_click_offers_the_mask_of_the_model_beside_the_chosen_instance(open_with
     assert any(np.array_equal(each, scene.mask(1, 0)) for each in shown[1:])
 
 
-@pytest.mark.parametrize("sureness", [0.2, 0.5, 0.8])
-def test_click_keeps_the_mask_of_the_model_if_an_unsure_instance_is_elsewhere(
-    open_with: Open, sureness: float
+@pytest.mark.parametrize(("radius", "sureness"), [(12, 0.2), (12, 0.65), (60, SURE)])
+def test_click_keeps_the_mask_of_the_model_if_an_instance_is_unsure_or_far_larger(
+    open_with: Open, monkeypatch: pytest.MonkeyPatch, radius: int, sureness: float
 ) -> None:
     scene = make_drifting_scene()
-    whole = np.ones(scene.video.shape[1:], bool)
-    evidence = FakeClickEvidence(
-        np.array(scene.labels), found=(_make_object(whole, sureness), _make_object(whole, sureness))
-    )
-    session = open_with(scene, evidence, evidence="click")
+    session = open_with(scene, _see_wider(scene, radius, sureness), evidence="click")
+    _doubt_own_masks(monkeypatch)
     session.prompt(scene.make_click(1, 0))
     np.testing.assert_array_equal(session.compute_label_plane(0) == 1, scene.mask(1, 0))
 
 
-def test_click_takes_no_instance_on_a_negative_click(open_with: Open) -> None:
+def test_click_keeps_the_mask_of_a_model_that_is_as_sure(open_with: Open) -> None:
     scene = make_drifting_scene()
-    wider = _grow(scene, 0, 1, 12)
-    session = open_with(scene, _see_at_two_scales(scene, wider[0] == 1), evidence="click")
+    session = open_with(scene, _see_wider(scene), evidence="click")
+    session.prompt(scene.make_click(1, 0))
+    np.testing.assert_array_equal(session.compute_label_plane(0) == 1, scene.mask(1, 0))
+
+
+def test_click_takes_no_instance_on_a_negative_click(
+    open_with: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make_drifting_scene()
+    evidence = _see_wider(scene)
+    session = open_with(scene, evidence, evidence="click")
+    _doubt_own_masks(monkeypatch)
     inside = scene.make_click(1, 0).yx[0]
-    ring = np.argwhere((wider[0] == 1) & (scene.labels[0] == 0))[0]
+    ring = np.argwhere((evidence.objects[0] == 1) & (scene.labels[0] == 0))[0]
     session.prompt(PointPrompt(0, 1, [inside, ring.tolist()], [True, False]))
     assert not (session.compute_label_plane(0) == 1)[tuple(ring)]
 
 
-def test_agreement_of_scales_beats_a_single_instance(open_with: Open) -> None:
+def test_a_correction_is_not_undone(open_with: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = make_drifting_scene()
-    wider, whole = _grow(scene, 0, 1, 12)[0] == 1, np.ones(scene.video.shape[1:], bool)
-    twice = (_make_object(wider), _make_object(wider), _make_object(whole))
-    evidence = FakeClickEvidence(np.array(scene.labels), found=twice)
-    session = open_with(scene, evidence, evidence="click")
+    evidence = _see_wider(scene)
+    session = open_with(scene, evidence, evidence="all")
+    _doubt_own_masks(monkeypatch)
     session.prompt(scene.make_click(1, 0))
-    np.testing.assert_array_equal(session.compute_label_plane(0) == 1, wider)
-
-
-def test_a_correction_is_not_undone(open_with: Open) -> None:
-    scene = make_drifting_scene()
-    wider = _grow(scene, 0, 1, 12)
-    session = open_with(scene, _see_at_two_scales(scene, wider[0] == 1), evidence="all")
-    session.prompt(scene.make_click(1, 0))
-    ring = np.argwhere((wider[0] == 1) & (scene.labels[0] == 0))[0]
+    ring = np.argwhere((evidence.objects[0] == 1) & (scene.labels[0] == 0))[0]
     session.prompt(PointPrompt(0, 1, [ring.tolist()], [False]))
     corrected = session.compute_label_plane(0)
     assert not (corrected == 1)[tuple(ring)]
@@ -230,6 +231,20 @@ def test_a_correction_of_a_tracked_frame_sticks(open_with: Open) -> None:
     session.prompt(MaskPrompt(4, 1, scene.mask(1, 4)))
     session.run().finish()
     np.testing.assert_array_equal(session.compute_label_plane(4) == 1, scene.mask(1, 4))
+
+
+def test_box_gives_the_instance_that_fills_it_if_the_model_doubts(
+    open_with: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make_drifting_scene()
+    mask = scene.mask(1, 0)
+    objects = np.array(scene.labels)
+    objects[0][tuple(np.argwhere(mask)[0])] = 0  # one pixel less
+    session = open_with(scene, FakeEvidence(objects), evidence="click")
+    _doubt_own_masks(monkeypatch)
+    low, high = np.argwhere(mask).min(axis=0) - 0.5, np.argwhere(mask).max(axis=0) + 0.5
+    session.prompt(BoxPrompt(0, 1, [*low, *high]))
+    np.testing.assert_array_equal(session.compute_label_plane(0) == 1, objects[0] == 1)
 
 
 def test_box_keeps_the_mask_of_the_model_and_offers_the_instance(open_with: Open) -> None:
