@@ -14,12 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from napari_sam2.core.errors import CheckpointError, ModelError, OutputError, PlanError
+from napari_sam2.core.errors import ModelError, OutputError, PlanError
 from napari_sam2.core.registry import Registry
 from napari_sam2.models.weights.files import convert_write_errors, make_folder, replace_atomically
 from napari_sam2.train.data.clip import Clip
 from napari_sam2.train.detector.tuning import DetectorProgress
 from napari_sam2.train.events import TrainingContext, TrainingResult, TrainingStep
+from napari_sam2.train.state_files import read_state
 from napari_sam2.train.validation import Validation
 
 MIN_RATE_FRACTION = 0.01
@@ -321,17 +322,6 @@ class PreviewImages(BaseHook):
             training.environment.folder / f"preview-{validation.step:06d}.png"
         ) as temporary:
             _write_png(temporary, picture)
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """Read a training state without running code in it. Raises CheckpointError if damaged."""
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error}); remove it to start the training again"
-        ) from error
-    return state
 
 
 def _append_row(path: Path, row: dict[str, float]) -> None:

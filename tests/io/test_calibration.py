@@ -16,6 +16,7 @@ from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.open import open_labels, open_stack
 
+_DRIVE = "C:"
 _PIXELS = np.arange(3 * 16 * 20, dtype=np.uint16).reshape(3, 16, 20)
 _OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
@@ -286,7 +287,13 @@ def test_planes_that_ome_declares_and_no_file_has_raise(
 
 @pytest.mark.parametrize(
     "name",
-    ["../secret.tif", "/etc/secret.tif", "a/../../secret.tif", "C:\\secret.tif", "..\\s.tif"],
+    [
+        "../secret.tif",
+        "/etc/secret.tif",
+        "a/../../secret.tif",
+        f"{_DRIVE}\\secret.tif",
+        "..\\s.tif",
+    ],
 )
 def test_ome_that_names_a_file_outside_of_its_folder_raises(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"

@@ -28,6 +28,8 @@ from napari_sam2.measurement.features.options import MeasurementOptions, SpotOpt
 
 _VOLUME = np.random.default_rng(0).integers(0, 99, (8, 7, 6)).astype(np.int16)
 
+_DRIVE = "C:"
+
 
 def _nifti_header(dimensions: list[int], offset: float = 352.0) -> bytes:
     header: Any = nibabel.Nifti1Header()  # type: ignore[no-untyped-call]
@@ -245,7 +247,7 @@ def test_gzip_bomb_takes_the_memory_of_a_plane(
 
 
 @pytest.mark.parametrize(
-    "name", ["../secret.raw", "/etc/hostname", "C:\\secret.raw", "a/../../s.raw"]
+    "name", ["../secret.raw", "/etc/hostname", f"{_DRIVE}\\secret.raw", "a/../../s.raw"]
 )
 def test_nrrd_that_names_a_file_outside_of_its_folder_raises(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"

@@ -22,9 +22,9 @@ from napari_sam2.train.hooks import (
     Hook,
     LogHook,
     PreviewImages,
-    read_state,
 )
 from napari_sam2.train.smoke import make_dataset, make_recipe, run_smoke_training
+from napari_sam2.train.state_files import read_state
 
 
 class _SmokeContract(HookContract):

@@ -22,6 +22,7 @@ from napari_sam2.train.average import WeightAverage
 from napari_sam2.train.detector.loss import compute_losses
 from napari_sam2.train.detector.pool import CropPool, DetectionBatch
 from napari_sam2.train.detector.tuning_data import DetectorFrames, DetectorScore
+from napari_sam2.train.state_files import read_state
 
 _POOL_SIDE, _SIDE, _BATCH = 144, 128, 8
 _POOL_CAPACITY, _FIRST_CROPS, _REFRESH = 200, 32, 1.0
@@ -203,8 +204,6 @@ class DetectorTuning:
             temporary.write_bytes(state.getbuffer())
 
     def _resume(self) -> None:
-        from napari_sam2.train.hooks import read_state
-
         if not self._path.is_file():
             return
         state = read_state(self._path)
