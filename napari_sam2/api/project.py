@@ -17,10 +17,11 @@ from napari_sam2.api.project_models import (
     make_other_model_error,
     reconfigure_model,
 )
+from napari_sam2.api.resume import make_evidence
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import FileError, OutputError
 from napari_sam2.core.files.atomic import remove_path
-from napari_sam2.core.inference_options import Precision
+from napari_sam2.core.inference_options import InferenceOptions, Precision
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
@@ -79,6 +80,7 @@ class Project:
         *,
         name_or_path: str | Path | None = None,
         patience: int | None = 8,
+        evidence: str = "none",
     ) -> Self:
         """Create a project of a video and a model.
 
@@ -90,6 +92,9 @@ class Project:
             What the model was loaded by, if it is not the name on its card.
         patience
             See `SessionSettings`.
+        evidence
+            What the learned detector is used for: "all", "none", or some of "click", "presence",
+            "mask" and "review" with commas. The project keeps it.
 
         Raises
         ------
@@ -107,6 +112,7 @@ class Project:
                 video=VideoSettings.of(video),
                 model=ModelReference.of(card, name_or_path),
                 patience=patience,
+                evidence=evidence,
             )
             write_prompts(PromptLog(), path / PROMPTS_FILE_NAME)
             file.write(path)  # last, because a folder without it is not a project
@@ -146,6 +152,11 @@ class Project:
     def model(self) -> ModelReference:
         """The model of the project."""
         return self._file.model
+
+    @property
+    def evidence(self) -> str:
+        """What detections are used for in this project; see `create`."""
+        return self._file.evidence
 
     @property
     def view(self) -> dict[str, JsonValue]:
@@ -200,8 +211,15 @@ class Project:
             patience=self._file.patience,
             folder=self.folder,
             embedding_disk_bytes=EMBEDDING_DISK_BYTES if slow_to_encode else 0,
+            evidence=self.evidence,
         )
-        session = Session(self.video, found, settings=settings, on_log_change=self.save_log)
+        session = Session(
+            self.video,
+            found,
+            settings=settings,
+            on_log_change=self.save_log,
+            evidence=make_evidence(self.video, self.evidence, InferenceOptions(device)),
+        )
         resumable = session.find_resumable_log(self._log)
         self._needs_replay = len(resumable) < len(self._log)
         session.resume(resumable)

@@ -12,7 +12,13 @@ from typing import Any, Literal
 from napari_sam2.api.project import find_steps_done, read_project
 from napari_sam2.api.project_models import choose_model
 from napari_sam2.api.results import JobResult, save_results, summarize_results
-from napari_sam2.api.resume import OutputRun, UnfinishedRun, make_other_job_error, read_provenance
+from napari_sam2.api.resume import (
+    OutputRun,
+    UnfinishedRun,
+    make_evidence,
+    make_other_job_error,
+    read_provenance,
+)
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.inference_options import InferenceOptions, Precision, rename_attention
@@ -22,7 +28,7 @@ from napari_sam2.core.stack import Video
 from napari_sam2.io.prompts_json import format_json_log
 from napari_sam2.models.device import describe_device
 from napari_sam2.propagation.run_state import Progress, RunState
-from napari_sam2.propagation.session import Session, SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings, describe_evidence
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +79,8 @@ def replay_project(
     if not prompts.prompts:
         raise PlanError(f"{source}: holds no prompts: there is nothing to replay")
 
+    evidence = make_evidence(video, file.evidence, InferenceOptions(device))
+
     @cache
     def load_model() -> VideoModel:
         report(f"project: {source}: {video.description}, {len(prompts.prompts)} prompts")
@@ -84,8 +92,16 @@ def replay_project(
     def execute(loaded: VideoModel, work: UnfinishedRun) -> JobResult:
         other = loaded.card.sha256 != file.model.sha256
         note = f"another model than the project's own ({file.model.name}) was asked for"
-        settings = SessionSettings(patience=file.patience, folder=work.folder)
-        with Session(video, loaded, settings=settings, on_log_change=work.save_log) as session:
+        settings = SessionSettings(
+            patience=file.patience, folder=work.folder, evidence=file.evidence
+        )
+        with Session(
+            video,
+            loaded,
+            settings=settings,
+            on_log_change=work.save_log,
+            evidence=evidence,
+        ) as session:
             session.resume(session.find_resumable_log(work.load_log()))
             session.replay(prompts, steps_done=find_steps_done(source, prompts), progress=progress)
             results = session.collect_results()
@@ -104,7 +120,10 @@ def replay_project(
         resume,
         lambda: _is_finished(target, load_model().card),
         load_model,
-        lambda card: _make_run_identity(video, card, file.patience, prompts),
+        lambda card: {
+            **_make_run_identity(video, card, file.patience, prompts),
+            **describe_evidence(evidence, file.evidence),
+        },
     ).execute(execute)
 
 

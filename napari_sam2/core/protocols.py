@@ -221,6 +221,14 @@ class ObjectEvidence(Protocol):
         ...
 
 
+@runtime_checkable
+class SteppedEvidence(ObjectEvidence, Protocol):
+    """Evidence that detects all frames of a volume together, when the first is asked for."""
+
+    on_progress: Callable[[int, int], Any]
+    """Called after each step of that, with the steps done, and all."""
+
+
 class Sink(Protocol):
     """A writer of label planes, used as a context manager.
 

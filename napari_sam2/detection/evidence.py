@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from napari_sam2.core.byte_limited_cache import ByteLimitedCache
 from napari_sam2.core.result import FrameDetections
 from napari_sam2.core.stack import Video
@@ -14,17 +17,20 @@ class VideoEvidence(LearnedEvidence):
     """The detections of a `LearnedDetector` on one video; see `ObjectEvidence`.
 
     Frames of a z-stack with a known spacing are detected together, as a volume, when the first of
-    them is asked for; those of a time-lapse one by one.
+    them is asked for, see `SteppedEvidence`; those of a time-lapse one by one.
     """
 
     def __init__(self, detector: LearnedDetector, video: Video) -> None:
         super().__init__(detector, video)
+        self.on_progress: Callable[[int, int], Any] = lambda done, total: None
         self._slices: ByteLimitedCache[int, FrameDetections] = ByteLimitedCache(
             lambda found: found.labels.nbytes + found.foreground.nbytes, _SLICE_BYTES
         )
 
     def get_frame(self, frame: int) -> FrameDetections:
         """See `ObjectEvidence`."""
+        for done, total in self.detector.detect_volume_in_steps(self.video):
+            self.on_progress(done, total)
         volume = self.detector.detect_volume_objects(self.video)
         if volume is None:
             return self.detector.get_frame(self.video, frame)

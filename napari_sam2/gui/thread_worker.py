@@ -61,9 +61,13 @@ class ThreadWorker(QObject):
                 call = partial(on_result, work())
             except Exception as error:  # noqa: BLE001 - shown to the person; the thread goes on
                 call = partial(on_error, error)
-            if not self._closed:
-                with suppress(RuntimeError):  # Qt deleted this object: the program is ending
-                    self._result_ready.emit(call)
+            self.post(call)
+
+    def post(self, call: Callable[[], Any]) -> None:
+        """See `Worker`; it is not called any more after `close`."""
+        if not self._closed:
+            with suppress(RuntimeError):  # Qt deleted this object: the program is ending
+                self._result_ready.emit(call)
 
     def _deliver(self, call: Callable[[], Any]) -> None:
         if not self._closed:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BeforeValidator,
     Field,
@@ -17,13 +18,14 @@ from pydantic import (
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.contrast import Contrast
-from napari_sam2.core.errors import FileError
+from napari_sam2.core.errors import FileError, ModelError
 from napari_sam2.core.files.strict_model import StrictModel, format_validation_error
 from napari_sam2.core.inference_options import (
     Attention,
     InferenceOptions,
     Precision,
     Windows,
+    check_evidence,
     rename_attention,
 )
 from napari_sam2.core.stack import Stack, Video
@@ -105,7 +107,7 @@ class ProjectFile(StrictModel):
     """``project.json``.
 
     Beside it, ``prompts.json`` has prompts, locks and categories, and ``trail.sqlite`` the masks.
-    `view` is free for the settings of a window.
+    `view` is free for the settings of a window. Projects older than `evidence` have none.
     """
 
     format: Literal["napari-sam2 project"] = "napari-sam2 project"
@@ -116,6 +118,7 @@ class ProjectFile(StrictModel):
     )
     model: ModelReference
     patience: PositiveInt | None = 8
+    evidence: Annotated[str, AfterValidator(check_evidence)] = "none"
     view: dict[str, JsonValue] = Field(default_factory=dict)
 
     @classmethod
@@ -130,6 +133,8 @@ class ProjectFile(StrictModel):
                 f"{path}: {format_validation_error(error)}; it was damaged, or made by another "
                 "version of napari-sam2"
             ) from error
+        except ModelError as error:
+            raise FileError(f"{path}: {error}") from error
 
     def write(self, folder: Path) -> None:
         """Write the file into a project folder, atomically."""

@@ -39,6 +39,7 @@ from napari_sam2.propagation.session import Session
 from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_jumping_scene
 from napari_sam2.testing.toy import ToyModel
 from tests.models import networks
+from tests.propagation.test_evidence import FakeEvidence
 
 
 def save_stack(scene: Scene, folder: Path) -> Path:
@@ -616,3 +617,68 @@ def test_contradictory_calls_give_one_line(
     assert main(["track", *words, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("parts", ["none", "presence", "all"])
+def test_a_project_keeps_its_evidence_and_replays_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: str
+) -> None:
+    scene = make_drifting_scene()
+    seen = np.array(scene.labels)
+    seen[5:] = 0
+    for module in ("project", "replay"):
+        monkeypatch.setattr(
+            f"napari_sam2.api.{module}.make_evidence",
+            lambda video, given, options: None if given == "none" else FakeEvidence(seen),
+        )
+    video = open_stack(save_stack(scene, tmp_path)).as_video()
+    folder = tmp_path / "project"
+    with (
+        Project.create(folder, video, ToyModel().card, evidence=parts) as project,
+        project.open_session(ToyModel()) as session,
+    ):
+        session.prompt_many(scene.make_log().prompts)
+        session.run().finish()
+        propagated = labels(session)
+    assert propagated[5:].any() == (parts == "none") and propagated[4].any()
+    with Project.open(folder) as project:
+        assert project.evidence == parts
+        with project.open_session(ToyModel()) as session:
+            np.testing.assert_array_equal(labels(session), propagated)
+            assert (session.evidence is None) == (parts == "none")
+
+    def stop(step: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        replay_project(folder, out, model=ToyModel(), progress=stop)
+    file = json.loads((folder / "project.json").read_text())
+    for other in {"none", "mask", "all"} - {parts}:
+        (folder / "project.json").write_text(json.dumps({**file, "evidence": other}))
+        with pytest.raises(PlanError, match="another input, model or setting"):
+            replay_project(folder, out, model=ToyModel(), resume=True)
+    (folder / "project.json").write_text(json.dumps(file))
+    replay_project(folder, out, model=ToyModel(), resume=True)
+    np.testing.assert_array_equal(tifffile.imread(out / "labels.ome.tif"), propagated)
+
+
+def test_a_project_file_without_evidence_is_one_without(tmp_path: Path) -> None:
+    create_project(tmp_path, make_drifting_scene()).close()
+    path = tmp_path / "project" / "project.json"
+    file = json.loads(path.read_text())
+    assert file.pop("evidence") == "none"
+    path.write_text(json.dumps(file))
+    with Project.open(tmp_path / "project") as project, project.open_session(ToyModel()) as session:
+        assert project.evidence == "none" and session.evidence is None
+
+
+@pytest.mark.parametrize("parts", ["eyes", "", "all,none"])
+def test_a_project_file_with_unknown_evidence_is_one_clear_error(
+    tmp_path: Path, parts: str
+) -> None:
+    create_project(tmp_path, make_drifting_scene()).close()
+    path = tmp_path / "project" / "project.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "evidence": parts}))
+    with pytest.raises(FileError, match="evidence"):
+        Project.open(tmp_path / "project")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ import torch
 
 from napari_sam2.api.project import Project
 from napari_sam2.core.errors import FileError
+from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.result import FrameDetections
+from napari_sam2.core.stack import Video
 from napari_sam2.core.track import Presence
 from napari_sam2.gui.app.controller import Controller
 from napari_sam2.gui.app.session_update import PropagationRequest
@@ -32,6 +37,7 @@ from napari_sam2.testing.scenes import (
 from napari_sam2.testing.toy import ToyModel
 from tests.gui.windows import MockView, MockWindow
 from tests.models import networks
+from tests.propagation.test_evidence import FakeEvidence
 
 
 def test_a_click_shows_its_mask_at_once_and_propagating_fills_the_stack() -> None:
@@ -865,3 +871,106 @@ def test_smaller_batches_after_out_of_memory_are_reported_once() -> None:
         text for text in window.view.messages if "smaller parts" in text
     ] == window.view.messages
     assert (len(window.view.messages), window.view.errors) == (1, [])
+
+
+@dataclass
+class FakeVolume(FakeEvidence):
+    """Evidence that detects in three steps when it is asked first."""
+
+    on_progress: Callable[[int, int], Any] = lambda done, total: None
+
+    def get_frame(self, frame: int) -> FrameDetections:
+        if not self.asked:
+            for done in (1, 2, 3):
+                self.on_progress(done, 3)
+        return super().get_frame(frame)
+
+
+@pytest.fixture
+def volumes(monkeypatch: pytest.MonkeyPatch) -> list[FakeVolume]:
+    """All that is made as evidence: it sees the first five frames of the drifting scene."""
+    made: list[FakeVolume] = []
+
+    def make(video: Video, parts: str, options: InferenceOptions) -> FakeVolume | None:
+        if parts == "none":
+            return None
+        seen = np.array(make_drifting_scene().labels)
+        seen[5:] = 0
+        made.append(FakeVolume(seen))
+        return made[-1]
+
+    for module in ("gui.app.session_registry", "api.project"):
+        monkeypatch.setattr(f"napari_sam2.{module}.make_evidence", make)
+    return made
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_evidence_applies_all_prompts_again_and_ends_objects(
+    volumes: list[FakeVolume], tmp_path: Path, kept: bool
+) -> None:
+    window = MockWindow(make_drifting_scene(), root=tmp_path if kept else None)
+    window.click_all()
+    assert window.view.snapshot.evidence == "none" and volumes == []
+    window.controller.reconfigure_model(evidence="all")
+    assert window.view.snapshot.evidence == "all" and len(volumes) == 1
+    assert window.controller.state.log.track_ids == (1, 2, 3)
+    window.controller.propagation.propagate()
+    assert window.labels[4].any() and not window.labels[5:].any()
+    said = [each.message for each in window.view.snapshots if "Detecting" in each.message]
+    assert len(said) == 3 and said[-1] == "Detecting objects to compare with: 3 of 3…"
+    window.controller.reconfigure_model(evidence="none")
+    window.controller.propagation.propagate()
+    assert window.view.snapshot.evidence == "none" and window.labels[5:].any()
+    assert window.view.errors == []
+
+
+def test_evidence_stays_if_another_option_changes(volumes: list[FakeVolume]) -> None:
+    window = MockWindow(make_drifting_scene(), load=load_sam)
+    window.controller.reconfigure_model(evidence="all")
+    for changes in ({"attention": "local"}, {"windows": "tiles"}, {"attention": "global"}):
+        window.controller.reconfigure_model(**changes)
+        assert window.view.snapshot.evidence == "all"
+    assert len(volumes) == 4 and window.view.errors == []
+
+
+@pytest.mark.parametrize("evidence", ["none", "all", "click,review"])
+def test_a_project_is_opened_with_the_evidence_it_was_begun_with(
+    volumes: list[FakeVolume], tmp_path: Path, evidence: str
+) -> None:
+    scene = make_drifting_scene()
+    first = MockWindow(scene, root=tmp_path)
+    first.controller.reconfigure_model(evidence=evidence)
+    first.click_all()
+    first.controller.propagation.propagate()
+    first.controller.close()
+    second = MockWindow(scene, root=tmp_path)
+    session = second.controller.session
+    assert not volumes or not volumes[-1].asked, "nothing is detected to open it"
+    assert second.view.snapshot.evidence == evidence and session is not None
+    assert (session.evidence is None) == (evidence == "none")
+    assert second.controller.state.log.track_ids == (1, 2, 3)
+    np.testing.assert_array_equal(second.session_labels, first.labels)
+    second.controller.restart()
+    assert second.view.snapshot.evidence == evidence, "a new start keeps what is ticked"
+    second.controller.close()
+
+
+def test_a_project_from_before_evidence_is_opened_without(
+    volumes: list[FakeVolume], tmp_path: Path
+) -> None:
+    scene = make_drifting_scene()
+    first = MockWindow(scene, root=tmp_path)
+    first.click_all()
+    first.controller.close()
+    (path,) = tmp_path.glob("*/project.json")
+    content = json.loads(path.read_text())
+    assert content.pop("evidence") == "none"
+    path.write_text(json.dumps(content))
+    second = MockWindow(make_jumping_scene(), root=tmp_path)
+    second.controller.reconfigure_model(evidence="all")
+    second.selection = ImageSelection(
+        "other", scene.stack, scene.video.along, scene.video.channel, scene.name
+    )
+    second.controller.open(second.selection)
+    assert second.view.snapshot.evidence == "none"
+    assert second.controller.state.log.track_ids == (1, 2, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,23 @@ def test_attention_and_tiles_are_offered_if_the_model_has_a_choice(tmp_path: Pat
         "also of a model that took another's place"
     )
     assert section.tiles_checkbox.isChecked() and chosen[3:] == []
+
+
+@pytest.mark.parametrize(
+    ("evidence", "ticked"), [("none", False), ("all", True), ("click,mask", True)]
+)
+def test_detections_are_compared_by_a_tick_with_any_model(evidence: str, ticked: bool) -> None:
+    section, _, _ = _section(lambda *_, **__: Path())
+    chosen: list[tuple[str, str]] = []
+    section.option_chosen.connect(lambda *option: chosen.append(option))
+    box = section.evidence_checkbox
+    assert not box.isHidden() and not box.isChecked() and "detected" in box.toolTip()
+    section.show_state(replace(make_snapshot("nano"), evidence=evidence))
+    assert box.isChecked() == ticked and chosen == []
+    box.click()
+    assert chosen == [("evidence", "none" if ticked else "all")]
+    section.show_state(replace(make_snapshot("nano"), evidence=evidence))
+    assert box.isChecked() == ticked, "a change that failed is not shown"
 
 
 _BFLOAT16 = {"precision": "bfloat16", "precisions": ("float32", "bfloat16")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import torch
 
 from napari_sam2.core.result import Embedding, Query, Segment
@@ -305,3 +307,43 @@ def test_precision_is_chosen_and_saved(
         for path in tmp_path.glob("*/project.json")
     }
     assert said == {"float32", "bfloat16"}, "what was made in float32 stays"
+
+
+def test_a_nucleus_ends_in_z_if_detections_are_compared(
+    open_panel: OpenPanel, shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded model and its detector, from the tick box to the project file."""
+    folder = shared_folder / "data" / "zstack_and_2d_stardist"
+    image, truth = (tifffile.imread(folder / name) for name in ("img3d.tif", "mask3d.tif"))
+    nucleus = truth == 23
+    frame = int(nucleus.sum(axis=(1, 2)).argmax())
+    yx = [float(side.mean()) for side in np.nonzero(nucleus[frame])]
+    hands = open_panel(lambda name: load_model(name, device="cpu"), tmp_path)
+    viewer, controller = hands.viewer, hands.panel.controller
+    layer = viewer.add_image(
+        image, name="nuclei", axis_labels=("z", "y", "x"), scale=(2, 1, 1), units=("um",) * 3
+    )
+    hands.wait_until(lambda: hands.ready and controller.snapshot.options.device != "")
+    viewer.dims.set_current_step(0, frame)
+    viewer.reset_view()
+    box = hands.panel.model.evidence_checkbox
+    assert box.isVisible() and not box.isChecked()
+    said: list[str] = []
+    show = controller._queue.show_state
+    monkeypatch.setattr(
+        controller._queue, "show_state", lambda: (said.append(controller.snapshot.message), show())
+    )
+    box.click()
+    hands.wait_until_idle()
+    assert box.isChecked() and controller.snapshot.evidence == "all"
+    assert not any("Detecting" in each for each in said), "nothing is detected before a click"
+    hands.click(layer, (frame, *yx))
+    hands.press(Qt.Key.Key_P)
+    hands.wait_until_idle()
+    if os.environ.get("SAM2_SCREENSHOTS"):
+        viewer.screenshot(f"{os.environ['SAM2_SCREENSHOTS']}/evidence.png", canvas_only=False)
+    assert any(each.startswith("Detecting objects to compare with") for each in said)
+    shown = hands.read_labels(layer).any(axis=(1, 2))
+    assert shown[frame] and (shown & ~nucleus.any(axis=(1, 2))).sum() <= 3
+    kept = {json.loads(path.read_text())["evidence"] for path in tmp_path.glob("*/project.json")}
+    assert kept == {"none", "all"}, "what was made without stays"

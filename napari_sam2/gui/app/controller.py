@@ -176,7 +176,10 @@ class Controller:
         self._queue.show_state()
 
     def reconfigure_model(self, **changes: Any) -> None:
-        """Change options of the model, e.g. ``attention="local"``, and apply all prompts again."""
+        """Change how is segmented, and apply all prompts again.
+
+        `changes` are options of the model, e.g. ``attention="local"``, or `evidence`.
+        """
         self.propagation.interrupt()
         name = self._workspace.model_name
 

@@ -38,9 +38,16 @@ def get_projects_folder() -> Path:
 
 
 def open_or_create_project(
-    root: Path, key: SessionKey, video: Video, card: ModelCard, *, model_name: str, create_new: bool
+    root: Path,
+    key: SessionKey,
+    video: Video,
+    card: ModelCard,
+    *,
+    model_name: str,
+    evidence: str,
+    create_new: bool,
 ) -> OpenedProject:
-    """The newest project of this session and model, or a new one.
+    """The newest project of this session and model, or a new one with `evidence`.
 
     It is always a new one with `create_new`.
     """
@@ -66,7 +73,8 @@ def open_or_create_project(
         )
     try:
         folder = _find_free_folder(root, stem)
-        return OpenedProject(Project.create(folder, video, card, name_or_path=model_name), notice)
+        project = Project.create(folder, video, card, name_or_path=model_name, evidence=evidence)
+        return OpenedProject(project, notice)
     except Sam2Error as error:
         return OpenedProject(
             None,

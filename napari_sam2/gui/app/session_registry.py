@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_sam2.api.project import Project
+from napari_sam2.api.resume import make_evidence
 from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
-from napari_sam2.core.inference_options import Precision
+from napari_sam2.core.inference_options import InferenceOptions, Precision
 from napari_sam2.core.prompt import PromptLog
-from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.protocols import SteppedEvidence, VideoModel
 from napari_sam2.core.stack import Video
 from napari_sam2.gui.app.project_store import (
     OpenedProject,
@@ -48,11 +49,15 @@ class SessionRegistry:
         Loads a model by name. The one loaded last is kept.
     root
         The folder of the projects; None if nothing is kept.
+
+    `on_detection` is called by the background thread after each step of a detection of evidence.
     """
 
     def __init__(self, load: ModelLoader, root: Path | None = None) -> None:
         self.options = NO_MODEL_OPTIONS  # of the open session; a project has options of its own
         self.precisions: tuple[Precision, ...] = ("float32",)  # that the model can change to
+        self.evidence = "none"  # of the open session, and of projects created from now on
+        self.on_detection: Callable[[int, int], Any] = lambda done, total: None
         self._load = load
         self._root = root
         self.workers: dict[SessionKey, SessionWorker] = {}
@@ -71,8 +76,10 @@ class SessionRegistry:
             return model
         return self._model
 
-    def reconfigure_model(self, model_name: str, **changes: Any) -> None:
-        """Change options of the model of that name, e.g. ``attention="local"``.
+    def reconfigure_model(
+        self, model_name: str, *, evidence: str | None = None, **changes: Any
+    ) -> None:
+        """Change options of the model of that name, e.g. ``attention="local"``, or the evidence.
 
         All workers are closed if anything changes. Raises ModelError if the model has no choice,
         DeviceError for a precision that the device does not have.
@@ -82,7 +89,9 @@ class SessionRegistry:
         loaded, shown = self.load_model(model_name), self.options
         wanted = shown.override(**changes)
         model = reconfigure(loaded, wanted.attention, wanted.windows, wanted.precision)
-        if get_options(model) != shown:
+        changed = get_options(model) != shown or evidence not in (None, self.evidence)
+        self.evidence = self.evidence if evidence is None else evidence
+        if changed:
             self._keys_to_restart.update(self.workers)  # old results stay in their projects
             self._use_model(model)
 
@@ -96,7 +105,7 @@ class SessionRegistry:
         if worker is None:
             worker = self._make_worker(key, model, self._transfer_logs.pop(key, log))
             self.workers[key] = worker
-        self.options = worker.options
+        self.options, self.evidence = worker.options, worker.evidence
         return worker
 
     def restart(self, key: SessionKey) -> None:
@@ -148,17 +157,22 @@ class SessionRegistry:
         opened = self._open_project(key, video, model, create_new=create_new)
         project = opened.project
         if project is not None and not self._can_compute(project, model):
+            self.evidence = project.evidence
             log, notice = extract_prompts(project, model)
             opened = self._open_project(key, video, model, create_new=True)
             project = opened.project
             opened = OpenedProject(project, " ".join(filter(None, (notice, opened.notice))))
         if project is None:
             budget = DEFAULT_BYTES // (1 + len(self.workers))
-            session = Session(video, model, settings=SessionSettings(embedding_bytes=budget))
+            settings = SessionSettings(embedding_bytes=budget, evidence=self.evidence)
+            found = make_evidence(video, self.evidence, InferenceOptions())
+            session = Session(video, model, settings=settings, evidence=found)
         else:
             session = project.open_session(model)
-            if project.needs_replay:
-                project.replay_missing(session)
+        if isinstance(session.evidence, SteppedEvidence):
+            session.evidence.on_progress = self.on_detection
+        if project is not None and project.needs_replay:
+            project.replay_missing(session)
         if not session.log.entries:
             session.replay(filter_prompts(log))
         return SessionWorker(session, project=project, notice=opened.notice)
@@ -178,6 +192,7 @@ class SessionRegistry:
             video,
             model.card,
             model_name=self._model_name,
+            evidence=self.evidence,
             create_new=create_new,
         )
 

@@ -75,6 +75,7 @@ class SessionWorker:
     ) -> None:
         self.session = session
         self.options = get_options(session.model)
+        self.evidence = "none" if session.evidence is None else session.settings.evidence
         self._project = project
         self._notice = notice
         self._last_save_s = time.monotonic()

@@ -48,6 +48,7 @@ class TaskQueue:
         self.pending_count = 0
         self._worker = worker
         self._registry = registry
+        registry.on_detection = lambda *steps: worker.post(partial(self._show_detection, *steps))
         self._task_number = 0
         self._newest_number: dict[tuple[SessionKey, int], int] = {}
         self._stale_frames: dict[SessionKey, set[int]] = {}
@@ -79,6 +80,7 @@ class TaskQueue:
             model=workspace.model_name,
             options=self._registry.options,
             precisions=self._registry.precisions,
+            evidence=self._registry.evidence,
         )
 
     def check_image_open(self) -> bool:
@@ -237,6 +239,11 @@ class TaskQueue:
         self._drawn_prompts = key, state.log, prompts
         if not only_changed or (key, prompts) != (drawn_key, drawn):
             self.view.draw_prompts(key, prompts)
+
+    def _show_detection(self, done: int, total: int) -> None:
+        """Show how far the detection is that prompts are compared with."""
+        self.workspace.message = f"Detecting objects to compare with: {done} of {total}…"
+        self.show_state()
 
     def _deliver(self, use: Callable[[Any], Any], result: Any) -> None:
         """Use a result or an error of the background thread."""

@@ -111,6 +111,8 @@ class Snapshot:
         How the model computes. Its device is "" before a model was loaded.
     precisions
         The precisions that the model can change to.
+    evidence
+        What detections are used for; see `SessionSettings`.
     """
 
     stage: Stage = Stage.EMPTY
@@ -126,6 +128,7 @@ class Snapshot:
     model: str = ""
     options: InferenceOptions = NO_MODEL_OPTIONS
     precisions: tuple[Precision, ...] = ("float32",)
+    evidence: str = "none"
 
     @property
     def has_prompts(self) -> bool:
@@ -202,6 +205,10 @@ class Worker(Protocol):
         """Run `work` after all earlier tasks, then call `on_result` or `on_error`."""
         ...
 
+    def post(self, call: Callable[[], Any]) -> None:
+        """Have `call` called in the main thread; for tasks that report their progress."""
+        ...
+
 
 class InlineWorker:
     """A Worker without a thread: it runs tasks at once, or, if `manual`, in `run_pending`."""
@@ -230,6 +237,10 @@ class InlineWorker:
         self._queue.append(do)
         if not self._manual and not self._working:
             self.run_pending()
+
+    def post(self, call: Callable[[], Any]) -> None:
+        """See `Worker`."""
+        call()
 
     def run_pending(self, max_tasks: int | None = None) -> int:
         """Run the pending tasks, at most `max_tasks`; returns how many were run."""
