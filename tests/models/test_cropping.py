@@ -42,9 +42,9 @@ def test_an_object_of_any_size_has_a_similar_size_in_its_window(
     )
 
 
-def test_an_object_as_large_as_the_frame_fits_its_window() -> None:
+def test_an_object_as_large_as_the_frame_has_room_around_it() -> None:
     assert make_crop_window(((0, 0), (400, 600)), FRAME, SIZE) == Window(
-        -100.0, 0.0, 600.0, 600.0, SIZE
+        -250.0, -150.0, 900.0, 900.0, SIZE
     )
 
 
@@ -56,10 +56,10 @@ def test_small_changes_of_an_object_keep_its_window() -> None:
     assert len(windows) <= 3
 
 
-def test_the_pyramid_ends_with_the_whole_frame() -> None:
+def test_the_pyramid_ends_with_room_around_the_whole_frame() -> None:
     steps = make_window_pyramid((20.0, 500.0), FRAME, SIZE)
     sides = [window.height for window in steps]
-    assert sides == [40, 60, 90, 135, 202.5, 303.75, 455.625, 600]
+    assert sides == [40, 60, 90, 135, 202.5, 303.75, 455.625, 600, 900, 1350]
     assert all(
         window.left <= 500 <= window.left + window.width and window.top <= 20 for window in steps
     )

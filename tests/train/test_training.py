@@ -234,6 +234,7 @@ def test_the_result_loads_as_a_model_with_its_card(tiny: Path, tmp_path: Path) -
         "iou_3",
         "iou_box",
         "iou_carried",
+        "iou_track",
         "count_error",
         "score",
     }
