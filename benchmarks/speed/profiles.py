@@ -65,7 +65,7 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
         (SegmentStore, "get_record"),
         (SegmentStore, "load_state"),
     ),
-    "label plane": ((sessions, "compose_label_plane"),),
+    "label plane": ((sessions, "compose_frame"),),
 }
 """What each stage does: methods of classes, or names in modules."""
 
