@@ -33,6 +33,7 @@ from napari_sam2.detection.learned import LearnedDetector
 from napari_sam2.detection.maps.instances import measure_diameters
 from napari_sam2.detection.maps.sizes import measure_sizes
 from napari_sam2.detection.options import DetectionOptions
+from napari_sam2.measurement.label_overlap import LabelOverlap
 from napari_sam2.models.load import load_detector
 from napari_sam2.models.network.object_maps import ObjectMapPredictor
 from napari_sam2.models.weights.files import compute_sha256
@@ -249,8 +250,9 @@ def measure_volume(
 
 def measure_accuracies(truth: Labels, found: Labels) -> NDArray[np.float64]:
     """TP / (TP + FP + FN) at each of `_THRESHOLDS`."""
-    counts = np.array([count_matches(truth, found, least) for least in _THRESHOLDS])
-    return np.asarray(counts[:, 0] / np.maximum(1, counts[:, 1] + counts[:, 2] - counts[:, 0]))
+    overlap = LabelOverlap.of(truth, found)
+    matched = (overlap.iou > _THRESHOLDS[:, None]).sum(1)
+    return np.asarray(matched / np.maximum(1, overlap.first.size + overlap.second.size - matched))
 
 
 def _make_row(

@@ -14,7 +14,7 @@ from napari_sam2.core.protocols import ObjectMapModel
 from napari_sam2.core.result import FrameDetections
 from napari_sam2.core.stack import Video
 from napari_sam2.detection.maps.blocks import iterate_objects
-from napari_sam2.detection.maps.instances import segment_plane
+from napari_sam2.detection.maps.instances import measure_diameters, segment_plane
 from napari_sam2.detection.maps.intensities import PreparedPlane, StackRange, prepare_plane
 from napari_sam2.detection.maps.planes import Steps
 from napari_sam2.detection.maps.size_search import estimate_diameter
@@ -98,10 +98,6 @@ class LearnedDetector:
         """Objects, foreground and sureness on a frame; it is kept for a while."""
         return Steps(self._get_view(video).detect(frame)).finish()
 
-    def make_evidence(self, video: Video) -> LearnedEvidence:
-        """What this detector sees on a video, as evidence for prompts and propagation."""
-        return LearnedEvidence(self, video)
-
     def detect_volume_objects(self, video: Video) -> VolumeObjects | None:
         """The objects of a volume; None if it is none, see `detect_volume`. They are kept."""
         return Steps(self._get_view(video).detect_volume()).finish()
@@ -135,22 +131,6 @@ class LearnedDetector:
         if self._view is None or self._view.video is not video:
             self._view = _VideoView(video, self.maps, self.options)
         return self._view
-
-
-class LearnedEvidence:
-    """The detections of a `LearnedDetector` on one video; see `ObjectEvidence`."""
-
-    def __init__(self, detector: LearnedDetector, video: Video) -> None:
-        self.detector, self.video = detector, video
-
-    @property
-    def name(self) -> str:
-        """Name of the detector and of its weights."""
-        return f"{self.detector.name} {self.detector.maps.sha256[:12]}"
-
-    def get_frame(self, frame: int) -> FrameDetections:
-        """See `ObjectEvidence`."""
-        return self.detector.get_frame(self.video, frame)
 
 
 class _VideoView:
@@ -215,7 +195,7 @@ class _VideoView:
         doubtful, total = 0, 0
         for frame in self._samples:
             found = Steps(self.detect(frame)).finish()
-            sizes = 2 * np.sqrt(np.bincount(found.labels.ravel())[1:] / np.pi)
+            sizes = measure_diameters(found.labels)
             ratio = np.abs(np.log(np.maximum(sizes, 1) / self.diameter))
             sureness = found.sureness[: len(sizes)]
             doubtful += int(

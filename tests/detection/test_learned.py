@@ -19,6 +19,7 @@ from napari_sam2.core.protocols import (
     VolumeDetector,
 )
 from napari_sam2.core.stack import Spacing, Stack, Video
+from napari_sam2.detection.evidence import VideoEvidence
 from napari_sam2.detection.learned import LearnedDetector
 from napari_sam2.detection.maps.planes import Steps
 from napari_sam2.detection.options import DetectionOptions
@@ -193,7 +194,7 @@ def test_a_time_lapse_is_no_volume() -> None:
 
 def test_evidence_is_the_same_for_the_same_frame() -> None:
     image, labels = draw_cells()
-    evidence: ObjectEvidence = make_detector().make_evidence(make_video(image))
+    evidence: ObjectEvidence = VideoEvidence(make_detector(), make_video(image))
     first, again = evidence.get_frame(0), evidence.get_frame(0)
     assert first is again and evidence.name.startswith("learned ")
     assert first.labels.dtype == np.int32 and first.foreground.dtype == np.uint8

@@ -61,15 +61,6 @@ def scale_intensities(grey: NDArray[Any], low: float, high: float) -> Plane:
     return np.asarray(np.clip(scaled, 0, 1, out=scaled))
 
 
-def normalise_image(image: NDArray[Any]) -> Plane:
-    """An image or a volume between two percentiles to 0..1; colours (last axis) are averaged."""
-    grey = np.asarray(image, np.float32)
-    if grey.ndim == 3 and grey.shape[-1] in (3, 4):
-        grey = grey[..., :3].mean(-1)
-    low, high = np.percentile(grey, [LOW_PERCENTILE, HIGH_PERCENTILE])
-    return scale_intensities(grey, float(low), float(high))
-
-
 @dataclass(frozen=True)
 class StackRange:
     """The intensities that become 0 and 1 if all planes of a stack are shown alike."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -324,11 +324,3 @@ def relabel(labels: NDArray[np.integer], least: int = 6) -> NDArray[np.int32]:
     numbers = np.zeros(areas.size, np.int32)
     numbers[keep] = np.arange(1, int(keep.sum()) + 1)
     return np.asarray(numbers[labels])
-
-
-def list_kinds(images: Sequence[AnnotatedImage]) -> dict[str, int]:
-    """How many images there are of each kind."""
-    kinds: dict[str, int] = {}
-    for image in images:
-        kinds[image.kind] = kinds.get(image.kind, 0) + 1
-    return kinds

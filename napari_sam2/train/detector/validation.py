@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from napari_sam2.core.protocols import WORKING_DIAMETER
 from napari_sam2.detection.maps.instances import segment_maps
 from napari_sam2.detection.maps.sizes import measure_sizes
+from napari_sam2.measurement.label_overlap import MATCHED_IOU, LabelOverlap
 from napari_sam2.models.network.detector import DetectorNetwork
 from napari_sam2.train.detector.loss import compute_losses
 from napari_sam2.train.detector.mix import TrainingMix
@@ -48,19 +49,12 @@ class DetectorValidation:
         return {"mean": mean, "loss": float(np.mean(losses)), **scores}
 
 
-def count_matches(
-    truth: NDArray[np.integer], found: NDArray[np.integer], least_iou: float = 0.5
-) -> NDArray[np.int_]:
-    """Matches at the IoU (0.5 or more: one to one by itself), true objects, found objects."""
-    width = int(found.max(initial=0)) + 1
-    pairs = truth.ravel().astype(np.int64) * width + found.ravel()
-    common = np.bincount(pairs, minlength=(int(truth.max(initial=0)) + 1) * width)
-    common = common.reshape(-1, width)
-    areas, found_areas = common.sum(1), common.sum(0)
-    union = areas[:, None] + found_areas - common
-    iou = common[1:, 1:] / np.maximum(union[1:, 1:], 1)
-    present, found_count = np.count_nonzero(areas[1:]), np.count_nonzero(found_areas[1:])
-    return np.array([np.count_nonzero(iou > least_iou), present, found_count])
+def count_matches(truth: NDArray[np.integer], found: NDArray[np.integer]) -> NDArray[np.int_]:
+    """Matches above an IoU of 0.5 (one to one by themselves), true objects, found objects."""
+    overlap = LabelOverlap.of(truth, found)
+    return np.array(
+        [np.count_nonzero(overlap.iou > MATCHED_IOU), overlap.first.size, overlap.second.size]
+    )
 
 
 def _is_in_range(labels: NDArray[np.int32]) -> bool:
