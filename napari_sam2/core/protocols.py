@@ -88,6 +88,49 @@ class VideoModel(Protocol):
         ...
 
 
+class WrappedModel:
+    """Base of a `VideoModel` around another one: what is not overridden is that of `inner`."""
+
+    def __init__(self, inner: VideoModel) -> None:
+        self.inner = inner
+
+    @property
+    def card(self) -> ModelCard:
+        """See `VideoModel`."""
+        return self.inner.card
+
+    @property
+    def device(self) -> str:
+        """See `VideoModel`."""
+        return self.inner.device
+
+    def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
+        """See `VideoModel`."""
+        return self.inner.embed(views)
+
+    def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
+        """See `VideoModel`."""
+        return self.inner.segment(embedding, queries)
+
+    def encode_memory(
+        self, embedding: Embedding, segments: Sequence[Segment]
+    ) -> list[tuple[Any, ...]]:
+        """See `VideoModel`."""
+        return self.inner.encode_memory(embedding, segments)
+
+    def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+        """See `VideoModel`."""
+        return self.inner.to_arrays(features)
+
+    def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
+        """See `VideoModel`."""
+        return self.inner.from_arrays(arrays)
+
+    def nbytes(self, features: tuple[Any, ...]) -> int:
+        """See `VideoModel`."""
+        return self.inner.nbytes(features)
+
+
 class MemoryPolicy(Protocol):
     """The rule that selects the memories a model gets, and those to keep.
 

@@ -6,12 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
-from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import DeviceMemoryError
-from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.protocols import VideoModel, WrappedModel
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.stack import Frame
 from napari_sam2.core.window import Window
@@ -21,7 +19,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-class BatchLimitedModel:
+class BatchLimitedModel(WrappedModel):
     """A VideoModel that halves the batches of `inner` whenever the GPU runs out of memory.
 
     `notices` holds sentences for the person. The user interface removes those it has shown; they
@@ -29,19 +27,9 @@ class BatchLimitedModel:
     """
 
     def __init__(self, inner: VideoModel) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.notices: list[str] = []
         self._max_batch_sizes: dict[str, int] = {}
-
-    @property
-    def card(self) -> ModelCard:
-        """See `VideoModel`."""
-        return self.inner.card
-
-    @property
-    def device(self) -> str:
-        """See `VideoModel`."""
-        return self.inner.device
 
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """See `VideoModel`."""
@@ -60,18 +48,6 @@ class BatchLimitedModel:
         return self._call_in_parts(
             "memories", lambda part: self.inner.encode_memory(embedding, part), segments
         )
-
-    def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-        """See `VideoModel`."""
-        return self.inner.to_arrays(features)
-
-    def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
-        """See `VideoModel`."""
-        return self.inner.from_arrays(arrays)
-
-    def nbytes(self, features: tuple[Any, ...]) -> int:
-        """See `VideoModel`."""
-        return self.inner.nbytes(features)
 
     def _call_in_parts(
         self, kind: str, call: Callable[[Sequence[_T]], Sequence[_R]], items: Sequence[_T]

@@ -11,13 +11,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from napari_sam2.core.card import ModelCard
 from napari_sam2.core.prompt import FramePrompts
-from napari_sam2.core.protocols import ObjectEvidence, VideoModel
+from napari_sam2.core.protocols import ObjectEvidence, VideoModel, WrappedModel
 from napari_sam2.core.result import (
     Alternative,
     DetectedObject,
@@ -28,7 +26,6 @@ from napari_sam2.core.result import (
     Segment,
 )
 from napari_sam2.core.sam2_constants import ABSENT_LOGIT, MASK_PROMPT_LOGIT
-from napari_sam2.core.stack import Frame
 from napari_sam2.core.track import Presence
 from napari_sam2.core.window import Window
 
@@ -78,7 +75,7 @@ class EvidenceRules:
     size_ratio: float = 1.5
 
 
-class EvidenceModel:
+class EvidenceModel(WrappedModel):
     """A `VideoModel` whose segments are compared with detections of the same video.
 
     Parameters
@@ -102,44 +99,12 @@ class EvidenceModel:
         *,
         rules: EvidenceRules | None = None,
     ) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.evidence = evidence
         self.parts = frozenset(parts)
         self.shape = shape
         self.rules = rules or EvidenceRules()
         self._blind_tracks: set[int] = set()
-
-    @property
-    def card(self) -> ModelCard:
-        """See `VideoModel`."""
-        return self.inner.card
-
-    @property
-    def device(self) -> str:
-        """See `VideoModel`."""
-        return self.inner.device
-
-    def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
-        """See `VideoModel`."""
-        return self.inner.embed(views)
-
-    def encode_memory(
-        self, embedding: Embedding, segments: Sequence[Segment]
-    ) -> list[tuple[Any, ...]]:
-        """See `VideoModel`."""
-        return self.inner.encode_memory(embedding, segments)
-
-    def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-        """See `VideoModel`."""
-        return self.inner.to_arrays(features)
-
-    def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
-        """See `VideoModel`."""
-        return self.inner.from_arrays(arrays)
-
-    def nbytes(self, features: tuple[Any, ...]) -> int:
-        """See `VideoModel`."""
-        return self.inner.nbytes(features)
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
         """The inner model's segments, replaced if the detections say otherwise."""
